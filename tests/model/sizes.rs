@@ -194,6 +194,23 @@ fn context_of_4096_works_and_refuses_one_more(device: &Device) -> Result<()> {
     compare(&run(device)?, &run(&Device::cpu())?, 1e-8)
 }
 
+/// Compares a prompt of 16,384 positions and the tokens after it with the CPU reference, with keys in q8.
+#[trial(device, matrix)]
+fn nanbeige_continues_16384_positions_of_q8_keys(device: &Device) -> Result<()> {
+    const SHAPE: &str = "nanbeige4.2-3b,num_hidden_layers=1,num_attention_heads=2,num_key_value_heads=1,head_dim=32,\
+                         hidden_size=48,intermediate_size=64,vocab_size=300";
+    let source = Synthetic::parse(SHAPE)?.source();
+    let prompt: Vec<u32> = (0..16_384).map(|i| i * i % 293).collect();
+    let run = |device: &Device| -> Result<Vec<f32>> {
+        let model = Model::open(&source, device, LoadOptions::default())?;
+        let options = SessionOptions { context: Some(16_400), kv_dtype: Dtype::Q8, ..SessionOptions::default() };
+        let mut session = model.session(options)?;
+        session.forward(&prompt, 2, State::Seeded, false)?;
+        Ok(session.forward(&[1, 2, 3], 2, State::Seeded, true)?)
+    };
+    compare(&run(device)?, &run(&Device::cpu())?, 1e-6)
+}
+
 /// Uses all of Huginn's layers with a short vocabulary: 3.2 billion weights.
 #[trial(device, matrix)]
 fn one_pass_at_full_width_matches_the_cpu_reference(device: &Device) -> Result<()> {
