@@ -277,8 +277,23 @@ pub(crate) fn caps(
         max_workgroups: limits.max_compute_workgroups_per_dimension,
         // The engine's bindings are multiples of 16 bytes, so the limit is rounded down to one.
         max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-        max_uniform: limits.max_uniform_buffer_binding_size,
+        // The parameters of a kernel take one uniform buffer.
+        max_uniform: match limits.max_uniform_buffers_per_shader_stage {
+            0 | 1 => 0,
+            _ => limits.max_uniform_buffer_binding_size,
+        },
+        row_in_uniform: !has_avx512(),
     }
+}
+
+/// Whether this machine's processors have AVX-512. With it, lavapipe loads one row from storage buffers 3 % faster than from uniform buffers; without it, the
+/// whole product takes 1.5 to 1.7 times as long.
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
 }
 
 /// Summary of a device, or of an adapter at its full tier, without the UUID.

@@ -57,8 +57,10 @@ pub struct Caps {
     pub max_binding: u64,
     /// Maximum bytes of one texture.
     pub max_texture: u64,
-    /// Maximum bytes of one uniform binding.
+    /// Maximum bytes of one uniform binding beside a kernel's parameters.
     pub max_uniform: u64,
+    /// Whether one row of activations is faster to read from a uniform buffer than from a storage buffer.
+    pub row_in_uniform: bool,
 }
 
 impl Caps {
@@ -76,6 +78,7 @@ impl Caps {
         max_binding: 128 << 20,
         max_texture: 0,
         max_uniform: 64 << 10,
+        row_in_uniform: false,
     };
 
     /// The preferred kind of matrices that subgroups can multiply, if any.

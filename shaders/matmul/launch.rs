@@ -65,7 +65,7 @@ pub struct Matmul {
     /// Fused sums for [`Input::Normed`] and [`Output::Sum`]. With [`Output::Residual`], the fused sums whose t is the residual, without their outer norm, or
     /// `None` if the residual is plain rows. Ignored otherwise.
     pub normed: Option<Normed>,
-    /// Whether x may be bound as a uniform buffer. One row in a texture's form is, if it fits.
+    /// Whether x may be bound as a uniform buffer. One row is, if it fits and the device reads it faster from there.
     pub uniform: bool,
     /// Arithmetic mode of tiles, if the device supports it. int8 is chosen by [`Input::Rounded`] instead.
     pub arithmetic: Arithmetic,
@@ -215,7 +215,7 @@ pub fn matmul(caps: &Caps, shape: Matmul) -> Launch {
         return lanes(
             shape,
             match shape.rows {
-                1 if shape.fits_uniform(caps) => ROW_IN_UNIFORM,
+                1 if caps.row_in_uniform && shape.fits_uniform(caps) => ROW_IN_UNIFORM,
                 1 => 0,
                 2..=4 => 1,
                 _ => 2,
