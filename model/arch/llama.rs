@@ -60,14 +60,14 @@ fn llama3(scaling: &Fields) -> Result<Option<Llama3Scaling>> {
     Ok(Some(found))
 }
 
-/// Specification from the fields that these models share. `steps`: number of loops in training.
-pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post: PostNorm) -> Result<Spec> {
-    fields.one_of("hidden_act", &["silu"])?;
-    fields.absent(&["attention_bias", "mlp_bias"])?;
-    fields.absent(&SOFT_CAPS)?;
-    fields.absent(&QUANTIZED)?;
-    if fields.flag("use_sliding_window")?.unwrap_or(false) {
+/// Checks that every position attends to all earlier ones.
+pub(super) fn full_attention(fields: &Fields) -> Result<()> {
+    let used = fields.flag("use_sliding_window")?;
+    if used == Some(true) {
         return Err(fields.unsupported("use_sliding_window", "false; every position attends to all earlier positions"));
+    }
+    if used.is_none() && fields.get("sliding_window").is_some() {
+        return Err(fields.unsupported("sliding_window", "null, or a number with use_sliding_window false"));
     }
     if let Some(types) = fields.get("layer_types") {
         let full = |kind: &Value| kind == "full_attention";
@@ -75,6 +75,16 @@ pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post
             return Err(fields.unsupported("layer_types", "a list of \"full_attention\""));
         }
     }
+    Ok(())
+}
+
+/// Specification from the fields that these models share. `steps`: number of loops in training.
+pub(super) fn spec(architecture: &'static str, fields: &Fields, steps: u32, post: PostNorm) -> Result<Spec> {
+    fields.one_of("hidden_act", &["silu"])?;
+    fields.absent(&["attention_bias", "mlp_bias"])?;
+    fields.absent(&SOFT_CAPS)?;
+    fields.absent(&QUANTIZED)?;
+    full_attention(fields)?;
     let width = fields.required("hidden_size", 1, 1 << 17)?;
     let heads = fields.required("num_attention_heads", 1, 1 << 12)?;
     let kv_heads = fields.kv_heads("num_attention_heads", heads)?;

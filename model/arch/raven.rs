@@ -44,6 +44,7 @@ impl Architecture for Raven {
         }
         fields.absent(&llama::SOFT_CAPS)?;
         fields.absent(&llama::QUANTIZED)?;
+        llama::full_attention(fields)?;
         if fields.number("test_time_noise")?.unwrap_or(0.0) != 0.0 {
             return Err(fields.unsupported("test_time_noise", "0"));
         }

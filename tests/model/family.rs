@@ -100,7 +100,7 @@ fn folded_norms_match_plain_norms(device: &Device) -> Result<()> {
 
 #[trial]
 fn unsupported_values_are_refused_by_field() -> Result<()> {
-    let cases: [(&str, &str, Value); 27] = [
+    let cases: [(&str, &str, Value); 30] = [
         ("ouro", "model_type", json!("looped_llama")),
         ("ouro", "layer_types", json!(["full_attention", "sliding_attention", "full_attention"])),
         ("ouro", "use_sliding_window", json!(true)),
@@ -123,9 +123,12 @@ fn unsupported_values_are_refused_by_field() -> Result<()> {
         ("nanbeige", "enable_depth_attention", json!(true)),
         ("nanbeige", "emb_neighbor_num", json!(2)),
         ("nanbeige", "qk_layernorm", json!(true)),
+        ("nanbeige", "sliding_window", json!(4096)),
         ("retro_tinyllama", "injection_type", json!("add")),
         ("retro_tinyllama", "rope_scaling", json!({"type": "linear", "factor": 2.0})),
         ("retro_tinyllama", "max_position_embeddings", json!(-1)),
+        ("retro_tinyllama", "sliding_window", json!(128)),
+        ("retro_tinyllama", "layer_types", json!(["sliding_attention"])),
         ("retro_tinyllama", "quantization_config", json!({"quant_method": "awq"})),
         ("retro_tinyllama", "rope_scaling", json!({"rope_type": "default", "partial_rotary_factor": 0.5})),
     ];
