@@ -253,19 +253,20 @@ pub(crate) fn caps(
     textures: Option<bool>,
     cooperative: [bool; Cooperative::ALL.len()],
 ) -> Caps {
+    let software = info.device_type == wgpu::DeviceType::Cpu;
     let sizes = (info.subgroup_min_size, info.subgroup_max_size);
     let subgroups = features.contains(wgpu::Features::SUBGROUP)
         && SUBGROUPS.contains(&sizes.0)
         && SUBGROUPS.contains(&sizes.1)
         && sizes.0 <= sizes.1;
     // WebGPU does not include reading from a storage texture of this format. Without a tuned choice, only software drivers use it, because they gain by it.
-    let textures = features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
-        && textures.unwrap_or(info.device_type == wgpu::DeviceType::Cpu);
+    let textures =
+        features.contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES) && textures.unwrap_or(software);
     let size = sizes.0;
     let known = sizes.1 == size && size.is_power_of_two() && LANES.contains(&size);
     let lanes = (subgroups && textures && known).then_some(size);
     Caps {
-        software: info.device_type == wgpu::DeviceType::Cpu,
+        software,
         subgroups: subgroups.then_some(sizes),
         lanes,
         f16: features.contains(wgpu::Features::SHADER_F16),
@@ -282,7 +283,7 @@ pub(crate) fn caps(
             0 | 1 => 0,
             _ => limits.max_uniform_buffer_binding_size,
         },
-        row_in_uniform: !has_avx512(),
+        row_in_uniform: software && !has_avx512(),
     }
 }
 

@@ -52,6 +52,22 @@ fn model_runs_at_minimum_limits(_: &Device) -> Result<()> {
     Ok(())
 }
 
+/// A kernel's parameters take one uniform buffer, so a device with only one has none for a row of activations.
+#[trial(device)]
+fn uniform_buffers_beside_parameters_are_counted(_: &Device) -> Result<()> {
+    for (buffers, found) in [(1, 0), (2, 64 << 10)] {
+        let limits = Limits {
+            max_uniform_buffers_per_shader_stage: buffers,
+            max_uniform_buffer_binding_size: 64 << 10,
+            ..least()
+        };
+        let (device, queue) = open(&options().context("no device")?, limits)?;
+        let caps = Device::from_wgpu(device, queue)?.caps();
+        ensure!(caps.max_uniform == found, "{buffers} uniform buffers leave {} bytes", caps.max_uniform);
+    }
+    Ok(())
+}
+
 #[trial(device)]
 fn too_low_limits_are_named(_: &Device) -> Result<()> {
     let low = Limits { max_storage_buffers_per_shader_stage: 4, max_compute_workgroup_storage_size: 8192, ..least() };

@@ -149,6 +149,14 @@ fn unsupported_values_are_refused_by_field() -> Result<()> {
     Ok(())
 }
 
+/// `use_sliding_window` is false in Ouro's configuration.
+#[trial]
+fn unused_sliding_window_is_accepted() -> Result<()> {
+    let folder = reconfigured("ouro", |config| config["sliding_window"] = json!(4096))?;
+    Spec::open(&folder.source())?;
+    Ok(())
+}
+
 #[trial]
 fn missing_or_swapped_tensors_are_named() -> Result<()> {
     let second = "model.layers.1.input_layernorm_2.weight";
